@@ -279,6 +279,22 @@ def test_a_region_of_many_pages_is_listed_by_zones() -> None:
     assert listed(region) == ["list_statuses"] * 5, "a new zone would never be found"
 
 
+def test_a_listing_that_failed_does_not_tell_the_zones() -> None:
+    """It did not see all of them. The others would not be listed for an hour."""
+    region = Region()
+
+    class Failing(testing.MemoryEc2):
+        def list_statuses(self, scope: models.AccountRegion, zone: str | None) -> Iterator[list[models.InstanceStatus]]:
+            for letter in "abaab":
+                yield [models.InstanceStatus(id=A, status="running", zone=f"us-east-1{letter}")]
+            raise errors.AwsThrottled("EC2", "too fast", "wait")
+
+    ec2, region.ec2 = region.ec2, Failing()
+    region.list_now()
+    region.ec2 = ec2
+    assert listed_after_a_minute(region) == ["list_statuses"]
+
+
 def test_few_pages_are_not_listed_by_zones() -> None:
     """Each zone takes a request, however few its instances are."""
     region = Region()

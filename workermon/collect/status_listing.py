@@ -55,14 +55,15 @@ class StatusListing:
         began, last = self.now(), self.listings.last(scope.key)
         if last is not None and 0 <= began - last.at < MIN_APART:
             return
-        zones = _zones(last, began)
+        zones = zones_to_list(last, began)
         parts = self._in_parts(scope, zones, began)
+        complete = all(part.error is None for part in parts)
         listing = ports.Listing(
             at=began,
             seconds=max(0.0, self.now() - began),
             pages=sum(part.pages for part in parts),
-            complete=all(part.error is None for part in parts),
-            zones=zones or tuple(sorted(zone for part in parts for zone in part.zones)),
+            complete=complete,
+            zones=zones or (tuple(sorted(zone for part in parts for zone in part.zones)) if complete else ()),
             zones_at=last.zones_at if last is not None and zones else began,
         )
         self.listings.note(scope.key, listing)
@@ -95,7 +96,7 @@ class StatusListing:
         return _Part(pages, frozenset(zones))
 
 
-def _zones(last: ports.Listing | None, at: float) -> tuple[str, ...]:
+def zones_to_list(last: ports.Listing | None, at: float) -> tuple[str, ...]:
     """Return the zones to list each by itself; none if the whole region is to be listed."""
     if last is None or not 0 <= at - last.zones_at < ZONES_KEPT or last.pages < SPLIT_FROM or len(last.zones) < 2:
         return ()

@@ -19,7 +19,7 @@ class Listing(NamedTuple):
     """The last listing of an account and region: when it began, how many seconds and pages it took.
 
     ``complete``: EC2 answered every request. ``zones`` are the availability zones of its instances, learned at
-    ``zones_at``.
+    ``zones_at``; none after a failure.
     """
 
     at: float
