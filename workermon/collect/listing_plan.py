@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 
 from workermon import errors, logs, models, ports
+from workermon.collect import status_listing
 
 log = logs.get(__name__)
 
@@ -102,9 +103,12 @@ def is_worth_listing(cohorts: int, interval: int, last: ports.Listing | None) ->
     """
     if cohorts < MIN_COHORTS or not MIN_INTERVAL <= interval <= MAX_INTERVAL:
         return False
-    if last is None or not last.complete:
-        return True  # a failure does not tell how long a listing takes
-    return last.pages <= MAX_SHARE * cohorts and last.seconds * RESERVE + MARGIN <= MAX_LEAD
+    if last is None:
+        return True
+    if last.pages > MAX_SHARE * cohorts:
+        return False
+    # A failure does not tell how long a listing takes.
+    return not last.complete or _expected_seconds(last) * RESERVE + MARGIN <= MAX_LEAD
 
 
 def lead(last: ports.Listing | None, interval: int) -> float:
@@ -113,8 +117,14 @@ def lead(last: ports.Listing | None, interval: int) -> float:
     >>> lead(None, 60), lead(ports.Listing(0.0, 4.0, 5, True, (), 0.0), 60)
     (10.0, 8.0)
     """
-    expected = FIRST_LEAD if last is None or not last.complete else last.seconds * RESERVE + MARGIN
+    expected = FIRST_LEAD if last is None or not last.complete else _expected_seconds(last) * RESERVE + MARGIN
     return min(expected, MAX_LEAD, interval / 2)
+
+
+def _expected_seconds(last: ports.Listing) -> float:
+    """Return how long the next listing takes: less than the last one, if that was the first to find the zones."""
+    zones = status_listing.zones_to_list(last, last.at) if last.zones_at == last.at else ()
+    return last.seconds / min(max(1, len(zones)), status_listing.MAX_AT_ONCE)
 
 
 def next_round(phases: Sequence[float], interval: int, now: float) -> float:
