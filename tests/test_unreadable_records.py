@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from workermon import fleet, models, testing, views
+import contextlib
+import json
+from typing import Any
+
+from workermon import config, fleet, models, testing, views
+from workermon.config import export
+from workermon.on_redis import client, configurations, keys, silences, unreadable_records
 from workermon.testing.control import MemoryUnreadable
 
 RECORDS = "*/*/records"
@@ -52,3 +58,29 @@ def test_why_says_which_records_cannot_be_read() -> None:
     monitor.evaluate(A)
     explanation = explain.explain("records")
     assert (explanation.state, explanation.now) == ("ok", "every record can be read")
+
+
+def test_a_stored_time_outside_the_calendar_costs_only_itself(redis_url: str) -> None:
+    """A maintenance window or a silence with one, stored by an earlier version, is left out. All others are shown."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        repository = configurations.RedisConfigurations(connection, config.DEFAULT)
+        windows = [
+            models.Maintenance(id=name, rule="cpu-high", reason="x", begins=0.0, ends=1.0)
+            for name in ("file-1", "file-2")
+        ]
+        assert repository.save(config.DEFAULT.model_copy(update={"revision": 1, "silences": tuple(windows)}))
+        raw: Any = connection.hget(keys.CONFIGURATION, "document")
+        document = json.loads(raw)
+        document["silences"][0]["begins"] = -62_135_647_200.0
+        connection.hset(keys.CONFIGURATION, "document", json.dumps(document))
+        stored_silences = silences.RedisSilences(connection)
+        silence = models.Silence(id="s", rule="cpu-high", begins=0.0, ends=2e9, reason="x", by="me")
+        stored_silences.add(silence)
+        connection.hset(keys.SILENCES, "t", json.dumps({**json.loads(silence.model_dump_json()), "ends": 1e300}))
+        read = configurations.RedisConfigurations(connection, config.DEFAULT).load()
+        assert ([window.id for window in read.silences], read.complete) == (["file-2"], False)
+        assert stored_silences.every() == [silence]
+        assert export.text(read, []).count("[[silences]]") == 1
+        named = unreadable_records.RedisUnreadable(connection).load()
+        assert all("outside the calendar" in reason for reason in named.values())
+        assert sorted(named) == [f"{keys.CONFIGURATION} silences.0", f"{keys.SILENCES} t"]

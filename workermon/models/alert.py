@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workermon.models import alert_ids
-from workermon.models.base import Frozen, Severity, Text, moment
+from workermon.models.base import Frozen, Moment, Severity, Text, moment
 from workermon.models.group import Membership
 from workermon.models.notification import Attempt, Notification
 from workermon.models.rule import RuleState
@@ -22,8 +22,8 @@ class Silence(Frozen):
     labels: dict[str, str] = {}
     rule: str | None = None
     alert: str | None = None
-    begins: float
-    ends: float
+    begins: Moment
+    ends: Moment
     reason: Text
     by: Text
 

@@ -83,7 +83,10 @@ def in_calendar(parsed: datetime) -> float:
     Traceback (most recent call last):
     ValueError: is outside the calendar
     """
-    at = parsed.timestamp()
+    return _in_calendar(parsed.timestamp())
+
+
+def _in_calendar(at: float) -> float:
     try:
         datetime.fromtimestamp(at, UTC)
     except (ValueError, OverflowError):
@@ -175,6 +178,8 @@ def _instance_id(text: str) -> str:
 InstanceId = Annotated[str, AfterValidator(_instance_id)]
 #: A user's short text: one line, no control characters.
 Text = Annotated[str, Field(max_length=256), AfterValidator(one_line)]
+#: A time in seconds that ``rfc3339`` can write.
+Moment = Annotated[float, AfterValidator(_in_calendar)]
 
 
 class Frozen(BaseModel):

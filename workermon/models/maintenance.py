@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import cronsim
 
-from workermon.models.base import DAY, Frozen, Text, rfc3339
+from workermon.models.base import DAY, Frozen, Moment, Text, rfc3339
 
 #: Seconds. The longest silence. To mute something for good, change its rule.
 MAX_SILENCE = 365 * DAY
@@ -75,8 +75,8 @@ class Maintenance(Frozen):
     rule: str | None = None
     all: bool = False
     reason: Text
-    begins: float | None = None
-    ends: float | None = None
+    begins: Moment | None = None
+    ends: Moment | None = None
     schedule: str | None = None
     duration: int | None = None
     until: str | None = None
