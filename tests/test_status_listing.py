@@ -320,6 +320,23 @@ def test_a_message_that_arrives_twice_lists_once() -> None:
     assert listed(region) == []
 
 
+def test_a_region_is_listed_by_one_process_at_a_time() -> None:
+    """Two groups of it, of 60 s and 120 s, are due at the same time. The second listing would bring nothing new."""
+    region = Region()
+
+    class Slow(testing.MemoryEc2):
+        def list_statuses(self, scope: models.AccountRegion, zone: str | None) -> Iterator[list[models.InstanceStatus]]:
+            region.clock.advance(status_listing.MIN_APART)
+            for page in super().list_statuses(scope, zone):
+                if len(self.calls) == 1:
+                    region.get(StatusListing).list_region([B])
+                yield page
+
+    region.ec2 = Slow(models.Instance(id=A, region="us-east-1", status="running"))
+    assert listed(region) == ["list_statuses"]
+    assert listed_after_a_minute(region) == ["list_statuses"]
+
+
 def test_nobody_lists_for_workers_that_are_gone() -> None:
     """The first worker that still exists names the account and region."""
     region = Region()

@@ -7,6 +7,7 @@ A collection uses a listed status unless it is old or differs from what is known
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Sequence
 from concurrent import futures
 
@@ -14,8 +15,10 @@ from workermon import errors, logs, models, ports
 
 log = logs.get(__name__)
 
-#: Seconds. A message may be delivered twice.
+#: Seconds. A message may be delivered twice, and two groups of a region may plan listings at the same time.
 MIN_APART = 5.0
+#: Seconds for which a region is not listed again if the listing process dies. Longer than a listing takes.
+LEASE = 120.0
 #: Pages follow one another. From so many pages on, each availability zone is listed by itself, at the same time.
 SPLIT_FROM, MAX_AT_ONCE = 5, 6
 #: Seconds after which no further page is requested: EC2's pages may have no end. With the last page's timeouts that is
@@ -41,10 +44,11 @@ class StatusListing:
     ec2: ports.Ec2
     workers: ports.Workers
     listings: ports.StatusListings
+    leases: ports.Leases
     now: ports.Clock
 
     def list_region(self, worker_ids: Sequence[str]) -> None:
-        """List the account and region of the first of these workers that is monitored.
+        """List the account and region of the first of these workers that is monitored, unless that is done already.
 
         If AWS does not answer, that is logged. Raises only ``errors.RedisUnavailable``.
         """
@@ -52,6 +56,15 @@ class StatusListing:
         scope = next((records[worker_id].worker.scope for worker_id in worker_ids if worker_id in records), None)
         if scope is None:
             return
+        lease, owner = f"listing-statuses:{scope.key}", uuid.uuid4().hex
+        if not self.leases.hold(lease, owner, LEASE):
+            return
+        try:
+            self._list(scope)
+        finally:
+            self.leases.release(lease, owner)
+
+    def _list(self, scope: models.AccountRegion) -> None:
         began, last = self.now(), self.listings.last(scope.key)
         if last is not None and 0 <= began - last.at < MIN_APART:
             return
