@@ -101,8 +101,11 @@ def test_who_may_not_listen_says_so_at_once(redis_client: redis.Redis) -> None:
 def test_a_beat_with_nothing_to_do_ticks_seldom(
     beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sleeps two seconds if it can be woken up, and otherwise at most Celery's loop."""
+    """It sleeps up to two seconds if it can be woken up, and otherwise at most Celery's loop."""
     planned.put([worker()], NOW)
+    monkeypatch.setattr(beat, "steady", lambda: 1000.0)
     assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE_INTERVAL
+    monkeypatch.setattr(beat, "steady", lambda: 1000.5)
+    assert at(beat, planned.next_runs([worker().id])[worker().id] - 30) == scheduler.IDLE_INTERVAL - 0.5
     monkeypatch.setattr(beat, "wait", lambda seconds: False)
     assert beat.tick() == beat.max_interval == 1.0

@@ -398,6 +398,16 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
     eventually(is_evaluated)
 
 
+def test_sweeps_come_at_multiples_of_their_interval() -> None:
+    """So sweeps and beat's ticks come together. The first sweep comes at once."""
+    timer = listener.Timer(float("-inf"), aligned=True)
+    assert timer.due(1000.75, 2.0)
+    assert timer.remaining(1000.75, 2.0) == 1.25
+    assert not timer.due(1001.75, 2.0)
+    assert timer.due(1002.25, 2.0)
+    assert timer.remaining(1002.25, 2.0) == 1.75
+
+
 def test_a_stop_ends_the_wait_for_an_event(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the listener would wait."""
     monkeypatch.setattr(sweep, "INTERVAL", 600.0)

@@ -27,7 +27,9 @@ from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
 
-#: Seconds between two ticks if nothing is due: long enough to cost little, and short beside the lock's duration.
+#: Seconds between two ticks if nothing is due: long enough to cost little, and short beside the lock's duration. The
+#: ticks are at multiples of it on the machine's monotonic clock, as are the listener's sweeps, so that the server wakes
+#: up once for both.
 IDLE_INTERVAL: Final = 2.0
 #: Entries read, sent and marked before the lock is extended: about 60 ms.
 CHUNK: Final = 500
@@ -203,7 +205,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         if now >= self._canary_due:
             self._send_canary(now)
         ahead = [run - self.clock() for run in runs]
-        return max(0.0, min([*ahead, IDLE_INTERVAL]))
+        return max(0.0, min([*ahead, IDLE_INTERVAL - self.steady() % IDLE_INTERVAL]))
 
     def _look(self, now: float) -> _Look:
         """Return the due entries, the next one, and some to check; extend the lock.

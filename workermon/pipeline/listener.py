@@ -28,16 +28,19 @@ FAILED_FOR: Final = 60.0
 
 
 class Timer:
-    """Something due periodically; times are of a monotonic clock."""
+    """Something due periodically; times are of a monotonic clock.
 
-    def __init__(self, last: float) -> None:
-        self._last = last
+    If it is aligned, it is due at multiples of its interval. All processes of a machine have the same monotonic clock.
+    """
+
+    def __init__(self, last: float, *, aligned: bool = False) -> None:
+        self._last, self._aligned = last, aligned
 
     def due(self, at: float, interval: float) -> bool:
         """Return whether ``interval`` seconds have passed since this was last true, or since the start."""
         if at - self._last < interval:
             return False
-        self._last = at
+        self._last = at - at % interval if self._aligned else at
         return True
 
     def remaining(self, at: float, interval: float) -> float:
@@ -177,7 +180,8 @@ class _Lead:
             if sweeping is None:
                 # As soon as the subscription is active: from then on nothing is missed.
                 listener.liveness.beat("canary", listener.now())
-                sweeping = Timer(float("-inf"))
+                # Beat's ticks come at the same moments, so that the server wakes up once for both.
+                sweeping = Timer(float("-inf"), aligned=True)
             if sweeping.due(at, sweep.INTERVAL) and not self._sweep_now(claim, at):
                 log.warning("listener.lost_lease")
                 return
