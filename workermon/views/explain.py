@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
@@ -111,6 +111,56 @@ class RuleExplanation(Document):
         for name, value in handler(self).items():
             document |= value if name in ("conditions", "details") else {name: value}
         return document
+
+
+class ExplainedRule(NamedTuple):
+    """What is known of a rule for a worker or a group.
+
+    ``rule_state`` is that of its alert, or as its evaluation would leave it now; ``evaluated_until`` is the time up to
+    which the rule can be evaluated. ``conditions`` and ``described`` are the rule's as in the file.
+    """
+
+    rule: models.Rule
+    conditions: dict[str, Any]
+    described: tuple[str, ...]
+    alert: models.Alert
+    rule_state: models.RuleState
+    evaluated_until: int | None
+    explanation: rules.Explanation
+    silences: tuple[ActiveSilence, ...]
+    history: tuple[RecordedTransition, ...]
+    escalation: tuple[EscalationState, ...]
+
+    def to_document(self) -> RuleExplanation:
+        """Return the explanation of a rule that applies."""
+        rule, alert, rule_state = self.rule, self.alert, self.rule_state
+        return RuleExplanation(
+            rule=rule.name,
+            kind=rule.kind,
+            metric=rule.metric,
+            applies=True,
+            conditions=self.conditions,
+            described=self.described,
+            labels=rule.labels,
+            notify=rule.notify,
+            routes=rule.routes,
+            state=rule_state.severity or "ok",
+            latched=latched(rule_state),
+            notified=alert.notified_severity if alert.channels else None,
+            silenced_by=alert.silenced_by,
+            inhibited_by=alert.inhibited_by,
+            since=alert.since,
+            condition_since=alert.since if alert.condition_since is None else alert.condition_since,
+            cursor=rule_state.cursor,
+            details=self.explanation.details,
+            lines=self.explanation.lines,
+            now=self.explanation.now,
+            flapping=flapping_state(rule, alert, self.evaluated_until),
+            silences=self.silences,
+            history=self.history,
+            escalation=self.escalation,
+            **models.annotations_of(rule),
+        )
 
 
 class WorkerExplanation(Document):
@@ -259,36 +309,29 @@ class Explanation:
         warming_until = None if not_evaluated else warmup.lasts_until(rule, rule_state, record.condition, at)
         if not_evaluated is None:
             obstacle = kind.cannot_fire(rule, record.worker, record.condition, configuration)
-        return RuleExplanation(
-            rule=rule.name,
-            kind=rule.kind,
-            metric=rule.metric or kind.pseudo_metric,
-            applies=not_applied is None,
+        explained = ExplainedRule(
+            rule=rule,
             conditions=kind.conditions(configured),
             described=kind.in_words(configured, kind.unit(rule, configuration)),
-            labels=rule.labels,
-            notify=rule.notify,
-            routes=rule.routes,
-            state=rule_state.severity or "ok",
-            latched=latched(rule_state),
-            notified=alert.notified_severity if alert.channels else None,
-            silenced_by=alert.silenced_by,
-            inhibited_by=alert.inhibited_by,
-            since=alert.since,
-            condition_since=alert.since if alert.condition_since is None else alert.condition_since,
-            cursor=rule_state.cursor,
-            details=explanation.details,
-            lines=(*explanation.lines, *(("labels", doubt) for doubt in doubts)),
-            now=not_evaluated or _now(explanation.now, obstacle, warming_until),
-            cannot_fire=None if obstacle is None else str(obstacle),
-            flapping=flapping_state(rule, alert, kind.evaluated_until(rule_state, at)),
+            alert=alert,
+            rule_state=rule_state,
+            evaluated_until=kind.evaluated_until(rule_state, at),
+            explanation=explanation,
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
             history=recorded_transitions(self.alerts.history(models.alert_id(record.worker.id, rule.name), HISTORY)),
-            warmup=rule.warmup,
-            warming_until=warming_until,
-            doubts=doubts,
             escalation=escalation_states(rule, alert, models.alert_id(record.worker.id, rule.name), self.silences),
-            **models.annotations_of(rule),
+        )
+        return explained.to_document().model_copy(
+            update={
+                "metric": rule.metric or kind.pseudo_metric,
+                "applies": not_applied is None,
+                "lines": (*explanation.lines, *(("labels", doubt) for doubt in doubts)),
+                "now": not_evaluated or _now(explanation.now, obstacle, warming_until),
+                "cannot_fire": None if obstacle is None else str(obstacle),
+                "warmup": rule.warmup,
+                "warming_until": warming_until,
+                "doubts": doubts,
+            }
         )
 
     def _evaluated_now(

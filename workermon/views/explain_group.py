@@ -10,7 +10,7 @@ from workermon.alerts import silences, subject
 from workermon.rules import group_fold
 from workermon.rules.group import Group
 from workermon.views.document import Document
-from workermon.views.explain import HISTORY, RuleExplanation, escalation_states, flapping_state, latched
+from workermon.views.explain import HISTORY, ExplainedRule, RuleExplanation, escalation_states
 from workermon.views.transitions import active, recorded_transitions
 
 
@@ -83,33 +83,19 @@ class ExplainGroups:
         explanation = kind.explain_group(rule, alert.rule_state, group)
         about = subject.of_group(basis.record.by, basis.record.value)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
-        return RuleExplanation(
-            rule=rule.name,
-            kind=rule.kind,
-            metric=rule.metric,
-            applies=True,
+        explained = ExplainedRule(
+            rule=rule,
             conditions=kind.conditions(rule),
             described=kind.in_words(rule, kind.unit(rule, configuration)),
-            labels=rule.labels,
-            notify=rule.notify,
-            routes=rule.routes,
-            state=alert.rule_state.severity or "ok",
-            latched=latched(alert.rule_state),
-            notified=alert.notified_severity if alert.channels else None,
-            silenced_by=alert.silenced_by,
-            inhibited_by=alert.inhibited_by,
-            since=alert.since,
-            condition_since=alert.since if alert.condition_since is None else alert.condition_since,
-            cursor=alert.rule_state.cursor,
-            details=explanation.details,
-            lines=explanation.lines,
-            now=explanation.now,
-            flapping=flapping_state(rule, alert, alert.rule_state.cursor),
+            alert=alert,
+            rule_state=alert.rule_state,
+            evaluated_until=alert.rule_state.cursor,
+            explanation=explanation,
             silences=active(in_force, about, rule.name, at),
             history=recorded_transitions(self.alerts.history(about.alert_id(rule.name), HISTORY)),
             escalation=escalation_states(rule, alert, about.alert_id(rule.name), self.silences),
-            **models.annotations_of(rule),
         )
+        return explained.to_document()
 
     def _series(
         self, rule: models.Rule, kind: Group, rule_state: models.RuleState, members: Mapping[str, models.GroupMember]
