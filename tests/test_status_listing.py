@@ -210,8 +210,9 @@ def test_a_small_or_unplaced_group_is_not_listed() -> None:
         (ports.Listing(NOW, 1.0, 6, True, (), NOW), False),
         (ports.Listing(NOW, 18.0, 5, True, (), NOW), True),
         (ports.Listing(NOW, 19.0, 5, True, (), NOW), False),
-        (ports.Listing(NOW, 45.0, 0, False, (), NOW), True),
-        (ports.Listing(NOW, 1.0, 6, False, (), NOW), False),
+        (ports.Listing(NOW - 299, 45.0, 0, False, (), NOW), False),
+        (ports.Listing(NOW - 300, 45.0, 0, False, (), NOW), True),
+        (ports.Listing(NOW - 300, 1.0, 6, False, (), NOW), False),
         (ports.Listing(NOW, 37.0, 5, True, ("a", "b"), NOW), True),
         (ports.Listing(NOW, 38.0, 5, True, ("a", "b"), NOW), False),
         (ports.Listing(NOW, 37.0, 5, True, ("a", "b"), NOW - 60), False),
@@ -220,7 +221,7 @@ def test_a_small_or_unplaced_group_is_not_listed() -> None:
 def test_a_listing_that_costs_more_than_it_saves_is_not_repeated(last: ports.Listing, listed: bool) -> None:
     """The region may have many other instances, or EC2 may be slow. It is tried again when this is forgotten.
 
-    A listing that failed is tried again at the next interval, unless it had too many pages already. After one of the
+    A listing that failed is tried again five minutes later, unless it had too many pages already. After one of the
     whole region, its zones are listed at the same time.
     """
     region = Region()

@@ -34,6 +34,9 @@ MAX_LEAD = 30.0
 MAX_SHARE = 0.5
 #: Seconds after which a group that is not listed is checked again.
 CHECK_EVERY = 60.0
+#: Seconds from a listing that failed to the next one. Two pages without an answer suspend DescribeInstanceStatus, and
+#: the same cohorts would fail in each interval.
+FAILURE_PAUSE = 300.0
 #: Workers named in a message, in case some are removed meanwhile.
 NAMED = 3
 
@@ -79,6 +82,8 @@ class ListingPlan:
         numbers = self.cohorts.sizes().get(group, ())
         last = self.listings.last(scope.key)
         if not is_worth_listing(len(numbers), interval, last):
+            return undecided
+        if last is not None and not last.complete and 0 <= at - last.at < FAILURE_PAUSE:
             return undecided
         phases = self.cohorts.phases()
         # The first cohort may be due earlier, to find out whether datapoints arrive earlier.

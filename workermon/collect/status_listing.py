@@ -1,7 +1,7 @@
 """Lists the statuses of a region in pages of a thousand instances, a few seconds before its workers are collected.
 
 A collection uses a listed status unless it is old or differs from what is known; then it asks EC2 for that worker
-(``statuses``). So a listing that is late, incomplete or lost costs requests, and nothing else.
+(``statuses``). So a listing that is late, incomplete or lost costs requests and the time that they take.
 """
 
 from __future__ import annotations
