@@ -301,6 +301,15 @@ def test_a_listing_that_failed_does_not_tell_the_zones() -> None:
     assert listed_after_a_minute(region) == ["list_statuses"]
 
 
+@pytest.mark.parametrize(("zones", "by_zones"), [(1, False), (2, True), (5, True), (6, False)])
+def test_a_region_of_more_zones_than_pages_is_listed_as_a_whole(zones: int, by_zones: bool) -> None:
+    """By its zones it would take more than twice the requests, and would not be worth listing."""
+    region = Region()
+    names = tuple(f"us-east-1{letter}" for letter in "abcdef"[:zones])
+    region.status_listings.note("default/us-east-1", ports.Listing(NOW - 60, 4.0, 5, True, names, NOW - 60))
+    assert listed(region) == ([f"list_statuses {name}" for name in names] if by_zones else ["list_statuses"])
+
+
 def test_few_pages_are_not_listed_by_zones() -> None:
     """Each zone takes a request, however few its instances are."""
     region = Region()

@@ -111,6 +111,9 @@ class StatusListing:
 
 def zones_to_list(last: ports.Listing | None, at: float) -> tuple[str, ...]:
     """Return the zones to list each by itself; none if the whole region is to be listed."""
-    if last is None or not 0 <= at - last.zones_at < ZONES_KEPT or last.pages < SPLIT_FROM or len(last.zones) < 2:
+    if last is None or not 0 <= at - last.zones_at < ZONES_KEPT or last.pages < SPLIT_FROM:
+        return ()
+    # Each zone takes a page, however few its instances are. A region may have twenty small ones.
+    if not 2 <= len(last.zones) <= last.pages:
         return ()
     return last.zones
