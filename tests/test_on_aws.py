@@ -683,6 +683,19 @@ def test_credentials_that_were_put_right_count(
     assert len(reader.find(SCOPE, {})) == 12
 
 
+@pytest.mark.parametrize(("ahead", "said"), [(400, "400 s ahead of"), (-3600, "3600 s behind")])
+def test_a_refusal_for_the_clock_names_the_difference(ahead: int, said: str) -> None:
+    """If AWS refuses a signature for its time, its own time is compared with the clock that the sessions were given."""
+    headers = {"date": "Tue, 14 Nov 2023 22:13:20 GMT"}
+    response: Any = {"Error": {"Code": "RequestTimeTooSkewed"}, "ResponseMetadata": {"HTTPHeaders": headers}}
+    with (
+        contextlib.closing(session.Sessions(machine=testing.ManualClock(1_700_000_000.0 + ahead))) as sessions,
+        pytest.raises(errors.AwsDenied, match=f"clock is {said} that of AWS"),
+        sessions.asking("EC2", SCOPE),
+    ):
+        raise botocore.exceptions.ClientError(response, "DescribeInstances")
+
+
 def test_a_right_that_is_missing_costs_no_connections(served: endpoint.Endpoint) -> None:
     """A queue that may not be read leaves the clients of its account as they are, but for once in half a minute."""
     clock = testing.ManualClock(1000.0)

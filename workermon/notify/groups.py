@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-import time
 from collections.abc import Mapping
 
 from workermon import failpoints, models, ports
@@ -35,7 +34,7 @@ class Group:
 
     name: str
     claims: list[models.ClaimedNotification]
-    #: When the first of them was claimed, on the monotonic clock.
+    #: When the first of them was claimed, by the steady clock.
     since: float
 
     @property
@@ -54,6 +53,7 @@ class Grouping:
     throttle: ports.Throttle
     leases: ports.Leases
     now: ports.Clock
+    steady: ports.SteadyClock
 
     def start(self) -> Gathering:
         """Return the object that gathers groups for one delivery."""
@@ -95,7 +95,7 @@ class Gathering:
         closes_at = self._closes_at(claimed, name)
         at = self._grouping.now()
         if at >= closes_at and (name in self._groups or self._leads(name)):
-            self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)
+            self._groups.setdefault(name, Group(name, [], self._grouping.steady())).claims.append(claimed)
             return
         # If another process gathers the group, it is due at once, so that this process finds it.
         self._grouping.outbox.postpone(claimed, at, max(at, closes_at))
@@ -110,7 +110,7 @@ class Gathering:
 
     def pop_complete(self, *, all_claimed: bool) -> list[Group]:
         """Return the groups to send now. ``all_claimed``: no further members are known."""
-        at = time.monotonic()
+        at = self._grouping.steady()
         complete = [
             group
             for group in self._groups.values()

@@ -96,9 +96,13 @@ class Sessions:
         self,
         watch: Callable[[Any, models.AccountRegion], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        machine: Callable[[], float] = time.time,
     ) -> None:
-        """``watch`` is called with each client when it is made (``limited.Limited``); ``clock`` is in seconds."""
-        self._watch, self._clock = watch, clock
+        """``watch`` is called with each client when it is made (``limited.Limited``); ``clock`` is steady.
+
+        ``machine`` is the clock that signs requests. Both are in seconds.
+        """
+        self._watch, self._clock, self._machine = watch, clock, machine
         self._forget_all()
         _LIVING.add(self)
 
@@ -130,7 +134,7 @@ class Sessions:
         try:
             yield
         except error_kinds.FOREIGN as error:
-            translated = error_kinds.translate(error, service, scope, time.time())
+            translated = error_kinds.translate(error, service, scope, self._machine())
             if isinstance(translated, errors.AwsDenied) and self._may_renew(scope, error):
                 self.forget(scope)
             raise translated from error

@@ -20,6 +20,10 @@ class MachineClock(Clock, Protocol):
     """This machine's own clock, right or wrong; only for comparisons."""
 
 
+class SteadyClock(Clock, Protocol):
+    """Seconds by a clock that nobody sets, since an arbitrary moment; only for how long something lasts."""
+
+
 class CpuClock(Clock, Protocol):
     """The seconds of CPU that the calling thread has used."""
 

@@ -12,7 +12,6 @@ import importlib
 import os
 import platform
 import threading
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
@@ -32,7 +31,6 @@ from workermon.on_redis import (
     channel,
     channel_failures,
     client,
-    clock,
     cohorts,
     configurations,
     costs,
@@ -57,6 +55,7 @@ from workermon.on_redis import (
     unreadable_records,
     workers,
 )
+from workermon.runtime.clocks import Clocks as Clocks
 from workermon.runtime.stages import Stages as Stages
 
 log = logs.get(__name__)
@@ -89,26 +88,6 @@ class Recipes(dishka.Provider):
     def make_settings(self) -> settings.Settings:
         """The environment, unless an opener brings its own settings."""
         return settings.load()
-
-    @dishka.provide
-    def make_clock(self, container: dishka.Container) -> ports.Clock:
-        """This machine's clock while that is close to Redis', otherwise Redis' clock. Without Redis this machine's."""
-
-        def server_time() -> float:
-            redis_server: ports.Server = container.get(ports.Server)
-            return redis_server.time()
-
-        return clock.RedisClock(server_time)
-
-    @dishka.provide
-    def make_machine_clock(self) -> ports.MachineClock:
-        """This machine's clock, right or wrong."""
-        return time.time
-
-    @dishka.provide
-    def make_cpu_clock(self) -> ports.CpuClock:
-        """CPU time of the calling thread."""
-        return time.thread_time
 
     @dishka.provide
     def make_pacer(self, stored_cohorts: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
@@ -152,11 +131,18 @@ class Recipes(dishka.Provider):
     # --- AWS -----------------------------------------------------------------------------------------------------
 
     @dishka.provide
-    def make_aws(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[Aws]:
+    def make_aws(
+        self,
+        limit: ports.Limiter,
+        spent: ports.Costs,
+        now: ports.Clock,
+        machine: ports.MachineClock,
+        steady: ports.SteadyClock,
+    ) -> Iterator[Aws]:
         """The clients of each account and region, limited and counted together with those of all processes."""
         from workermon.on_aws import rate_limits, session
 
-        sessions = session.Sessions(rate_limits.Limited(limit, spent, now))
+        sessions = session.Sessions(rate_limits.Limited(limit, spent, now), steady, machine)
         yield Aws(sessions)
         sessions.close()
 
@@ -474,7 +460,9 @@ def _recipes(overridden: frozenset[Any]) -> dishka.Container:
     brought = dishka.Provider(scope=dishka.Scope.APP)
     for kind in overridden:
         brought.from_context(kind)
-    return dishka.make_container(Recipes(), Stages(), brought, lock_factory=None, start_scope=dishka.Scope.RUNTIME)
+    return dishka.make_container(
+        Recipes(), Clocks(), Stages(), brought, lock_factory=None, start_scope=dishka.Scope.RUNTIME
+    )
 
 
 def import_aws() -> None:

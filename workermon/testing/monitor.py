@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -81,6 +82,7 @@ PORTS: Mapping[Any, str] = {
     ports.Leases: "leases",
     ports.Limiter: "limiter",
     ports.MachineClock: "clock",
+    ports.SteadyClock: "steady_clock",
     ports.Nodes: "nodes",
     ports.Outbox: "outbox",
     ports.Publisher: "publisher",
@@ -141,6 +143,7 @@ class Monitor:
         self.costs: ports.Costs = MemoryCosts()
         self.learned_delays: ports.LearnedDelays = MemoryLearnedDelays(self.store)
         self.cohorts = MemoryCohorts()
+        self.steady_clock: ports.SteadyClock = time.monotonic
         self.cpu_clock: ports.CpuClock = lambda: 0.0
         self.pacer = collect.Pacer(cohorts=self.cohorts, cpu=self.cpu_clock, node="memory")
         self.event_queues = MemoryEventQueues()
