@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -100,7 +101,11 @@ def test_more_instances_than_one_command_takes(implementation: Implementation) -
     assert len(implementation.listings.get(worker_ids)) == len(worker_ids)
 
 
-@pytest.mark.parametrize("text", ["", "x", "1 ", "1 {", "nan {}", '1 {"status":"?"}', "1 []", '{"status":"running"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1 ", "1 {", "nan {}", '1 {"status":"?"}', "1 []", '{"status":"running"}', "1 " + "[" * 100_000],
+    ids=itertools.count(),
+)
 def test_an_unreadable_status_is_as_if_it_was_never_listed(redis_client: redis.Redis, text: str) -> None:
     """Then EC2 is asked for that worker."""
     redis_client.hset(keys.worker(A), "listed", text)
@@ -108,7 +113,19 @@ def test_an_unreadable_status_is_as_if_it_was_never_listed(redis_client: redis.R
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "1", "[1,2]", '["x",1,1,true,[],1]', "[1e300,1,1,true,[],1]", "[1,1,1,1,1,1]"]
+    "text",
+    [
+        "",
+        "{",
+        "1",
+        "[1,2]",
+        '["x",1,1,true,[],1]',
+        "[1e300,1,1,true,[],1]",
+        "[1,1,1e400,true,[],1]",
+        "[1,1,1,1,1,1]",
+        "[" * 100_000,
+    ],
+    ids=itertools.count(),
 )
 def test_an_unreadable_outcome_is_as_if_nothing_was_listed(redis_client: redis.Redis, text: str) -> None:
     """The next listing replaces it. It has a lifetime."""

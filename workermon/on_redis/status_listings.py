@@ -18,6 +18,9 @@ KEPT = 3600
 #: The field of a worker's hash: the time of the request, a space, and the status as JSON without its id.
 _FIELD = "listed"
 
+#: What reading any text may raise: it may be no JSON, have other types, a number without end, or deep nesting.
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
+
 
 class StoreStatuses(lua.Script[int]):
     """Store the listed status of the workers that exist. Return how many they are."""
@@ -74,7 +77,7 @@ class RedisStatusListings:
                 tuple(map(str, zones)),
                 unreadable_records.finite(zones_at),
             )
-        except (ValueError, TypeError):
+        except _UNREADABLE:
             return None
 
 
@@ -102,7 +105,7 @@ def _listed(worker_id: str, text: bytes) -> ports.ListedStatus | None:
     try:
         status = _parsed(document).model_copy(update={"id": worker_id})
         return ports.ListedStatus(unreadable_records.finite(at), status)
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         return None
 
 
