@@ -136,8 +136,11 @@ def failed(error: BaseException) -> int:
         return 0
     line, code = described(error)
     click.echo(f"error: {line}", err=True)
-    if code == 1 and os.environ.get("WORKERMON_LOG_LEVEL", "").lower() == "debug":
-        traceback.print_exception(error)
+    if code == 1:
+        from workermon import settings
+
+        if settings.is_debugging():
+            traceback.print_exception(error)
     return code
 
 

@@ -126,7 +126,7 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
         print(f"error: log file {file}: {error.strerror}; name one that can be written", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     if file:
-        os.environ["WORKERMON_LOG_FILE"] = str(Path(file).resolve())  # the listener's process writes there too
+        settings.pass_on_log_file(file)  # the listener's process writes there too
 
 
 def _refuse_broker(**_: Any) -> None:

@@ -464,6 +464,16 @@ def load() -> Settings:
     return _loaded(Settings)
 
 
+def is_debugging() -> bool:
+    """Return whether the environment asks for logs of level ``debug``, whatever the other settings are."""
+    return os.environ.get("WORKERMON_LOG_LEVEL", "").lower() == "debug"
+
+
+def pass_on_log_file(file: str) -> None:
+    """Set ``WORKERMON_LOG_FILE`` for the processes that this one starts."""
+    os.environ["WORKERMON_LOG_FILE"] = str(Path(file).resolve())
+
+
 def web_port() -> int:
     """Return ``WORKERMON_WEB_PORT``, whatever the other settings are; raises ``errors.InvalidInput`` as ``load``."""
     return _loaded(_PageSettings).web_port
