@@ -252,7 +252,7 @@ class MemoryFeed:
 
 
 def _next(messages: queue.SimpleQueue[tuple[str, str]], deadline: float, until: int | None) -> tuple[str, str]:
-    """Return the next message. Raises ``queue.Empty`` at the deadline, or once the file descriptor is readable."""
+    """Return the next message. Raises ``Empty`` at the deadline, or once the file descriptor is readable."""
     while until is not None and not _is_readable(until):
         remaining = deadline - time.monotonic()
         try:
