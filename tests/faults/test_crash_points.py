@@ -619,11 +619,11 @@ ACTS = (
 
 #: Builds that are wrong, the scene and point at which that has to come out, and what then is missed.
 MUTANTS = {
-    "apart": ("evaluated", "evaluate.committed", "the (firing|resolved)"),
+    "apart": ("evaluated", "apart.written_state", "the (firing|resolved)"),
     "marked": ("delivered", "deliver.claimed", "the (firing|resolved)"),
     "marked, in a group": ("grouped", "group.postponed", "the (firing|resolved)"),
-    "apart, of an account": ("account", "account.committed", "the (firing|resolved)"),
-    "apart, of an escalation": ("escalated", "evaluate.committed", "the escalation"),
+    "apart, of an account": ("account", "apart.written_state", "the (firing|resolved)"),
+    "apart, of an escalation": ("escalated", "apart.written_state", "the escalation"),
     "halfseen": ("by halves", "evaluate.groups_committed", "by the half that is known"),
     "forgotten": ("reminded", "listener.swept", "the reminders"),
     "halves": ("applied", "apply.written", "cpu-high"),

@@ -12,9 +12,9 @@ _commit_many, _commit = alerts.RedisAlerts.commit_many, alerts.RedisAlerts.commi
 
 
 def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> list[bool]:
-    """Write the state, then the outbox. The crash point after a commit is after the first write."""
+    """Write the state, then the outbox."""
     written = _commit_many(self, [_silent(verdict) for verdict in verdicts])
-    failpoints.reach("evaluate.committed")
+    _reach_between("evaluate.committed", verdicts)
     for verdict, committed in zip(verdicts, written, strict=True):
         if committed:
             _put(self, verdict)
@@ -24,10 +24,20 @@ def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> 
 def commit(self: alerts.RedisAlerts, verdict: ports.Verdict) -> bool:
     """Do the same for an account."""
     committed = _commit(self, _silent(verdict))
-    failpoints.reach("account.committed")
+    _reach_between("account.committed", [verdict])
     if committed:
         _put(self, verdict)
     return committed
+
+
+def _reach_between(point: str, verdicts: Sequence[ports.Verdict]) -> None:
+    """Reach the crash point between the two writes, if the second one has something to write.
+
+    The build has one of its own beside the usual one, which a commit without a notification reaches too.
+    """
+    if any(recorded.notification is not None for verdict in verdicts for recorded in verdict.transitions):
+        failpoints.reach("apart.written_state")
+        failpoints.reach(point)
 
 
 def _silent(verdict: ports.Verdict) -> ports.Verdict:
