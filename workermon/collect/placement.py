@@ -32,9 +32,8 @@ MARGIN = 0.3
 COHORT_SIZE, MAX_QUERIES = 100, 500
 #: CPU seconds of a cohort before any node's pace was measured, and how long (seconds) a pace is valid.
 PACE, PACE_COUNTS = 0.25, 300.0
-#: Usable share of the nodes' pace, because evaluation, delivery and Redis share the machine: collecting takes a little
-#: more than half of all CPU (docs/benchmarks.md).
-USED = 1 / 2
+#: Usable share of the nodes' pace, because evaluation, delivery and Redis share the machine.
+USED = 2 / 3
 #: Share of a full bucket of AWS' limits used at once. The rest is left to other programs of the same account.
 USED_OF_BUCKET = 0.75
 #: Intervals. A group without a complete listing for so long asks for the ids of its workers again.
