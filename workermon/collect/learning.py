@@ -183,7 +183,7 @@ class Learner:
             for name, of_metric in conclusion.newest.items():
                 of_interval.setdefault(name, []).extend([of_metric] * count)
         for interval, by_metric in newest.items():
-            group = f"{self._run.scope.key}/{interval}"
+            group = self._run.scope.group(interval)
             learned_lags = cohorts.learned(group)
             learned = dict(learned_lags or {})
             lags = {name: lag.Lag.of(value) for name, value in learned.items()}

@@ -67,7 +67,7 @@ class ListingPlan:
 
         ``worker_ids`` are some workers of the group.
         """
-        group, at = f"{scope.key}/{interval}", self.now()
+        group, at = scope.group(interval), self.now()
         with self._lock:
             known = self._groups.get(group, _Group(False, at))
             if at < known.until <= at + MAX_INTERVAL:
@@ -78,7 +78,9 @@ class ListingPlan:
         return decided.is_listed
 
     def _decided(self, scope: models.AccountRegion, interval: int, worker_ids: Sequence[str], at: float) -> _Group:
-        group, undecided = f"{scope.key}/{interval}", _Group(False, at + CHECK_EVERY)
+        group, undecided = scope.group(interval), _Group(False, at + CHECK_EVERY)
+        if not _fits(interval):
+            return undecided
         numbers = self.cohorts.sizes().get(group, ())
         last = self.listings.last(scope.key)
         if not is_worth_listing(len(numbers), interval, last):
@@ -106,7 +108,7 @@ def is_worth_listing(cohorts: int, interval: int, last: ports.Listing | None) ->
 
     ``last`` is how the last listing went, if that is known.
     """
-    if cohorts < MIN_COHORTS or not MIN_INTERVAL <= interval <= MAX_INTERVAL:
+    if cohorts < MIN_COHORTS or not _fits(interval):
         return False
     if last is None:
         return True
@@ -114,6 +116,10 @@ def is_worth_listing(cohorts: int, interval: int, last: ports.Listing | None) ->
         return False
     # A failure does not tell how long a listing takes.
     return not last.complete or _expected_seconds(last) * RESERVE + MARGIN <= MAX_LEAD
+
+
+def _fits(interval: int) -> bool:
+    return MIN_INTERVAL <= interval <= MAX_INTERVAL
 
 
 def lead(last: ports.Listing | None, interval: int) -> float:

@@ -73,6 +73,10 @@ class AccountRegion(Frozen):
         """Return the name under which its limits, cohorts and figures are stored."""
         return f"{self.account}/{self.region}"
 
+    def group(self, interval: int) -> str:
+        """Return the name of the group of its workers with this interval, in seconds, which cohorts divide."""
+        return f"{self.key}/{interval}"
+
 
 class Worker(Frozen):
     """A monitored EC2 instance, as its user set it up; ``interval`` in seconds.

@@ -146,7 +146,7 @@ def definition(worker: models.Worker) -> str:
 
 
 def _group(worker: models.Worker) -> str:
-    return f"{worker.scope.key}/{worker.interval}"
+    return worker.scope.group(worker.interval)
 
 
 class RedBeatSchedule:
