@@ -22,8 +22,8 @@ _FIELD = "listed"
 _UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 
 
-class StoreStatuses(lua.Script[int]):
-    """Store the listed status of the workers that exist. Return how many they are."""
+class StoreStatuses(lua.Script[None]):
+    """Store the listed status of the workers that exist."""
 
     worker_hashes: lua.Keys
     texts: lua.Arguments
